@@ -8,11 +8,11 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from scratchlm.core.errors import DataError
+from scratchlm.core.file_kinds import PARQUET_MAGIC
 from scratchlm.core.files import MAX_SETTINGS_BYTES, read_json
 
 TABLE_MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)  # the last eight bytes of a LevelDB table
 TABLE_FOOTER_BYTES = 48
-PARQUET_MAGIC = b"PAR1"
 MAX_HEADER_BYTES = 4 << 20  # GPT-2 XL with its optimizer needs 0.2 MB; a file of 16,000 tensors fits
 GRAPH_PARTS = 7  # tensorflow/core/protobuf/meta_graph.proto
 PAGE_BEGINNINGS = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<script")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+B = TypeVar("B", bound="Batch")
 IGNORE_INDEX = -100  # torch's default: targets with this value are ignored by the loss
 
 
@@ -44,8 +46,10 @@ class Batch:
         """The same rows without a target."""
         return replace(self, targets=torch.full_like(self.targets, IGNORE_INDEX), is_filler=True)
 
-    def to(self, device: torch.device | str) -> Batch:
+    def to(self: B, device: torch.device | str) -> B:
         """The same batch on another device."""
-        tensors = {name: getattr(self, name) for name in ("inputs", "targets", "attention_mask", "states")}
-        moved = {name: t.to(device, non_blocking=True) for name, t in tensors.items() if t is not None}
-        return replace(self, **moved)
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                values[name] = value.to(device, non_blocking=True)
+        return replace(self, **values)

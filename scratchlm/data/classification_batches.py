@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 class ClassificationExamples:
     """Token rows with class numbers, padded on the right to the longest row of a batch.
 
-    max_length cuts longer rows to their first tokens (as in the book) or their last; is_truncated marks these rows,
-    n_truncated counts them. pad_to gives every batch the same width. hides_padding=False gives batches
+    max_length cuts longer rows to their first tokens, as in the book; is_truncated marks these rows, n_truncated counts
+    them. pad_to gives every batch the same width. hides_padding=False gives batches
     without an attention mask, so that the model reads padding as text, as in the book. Texts whose class
     number is ignore_index carry no loss.
 
@@ -37,23 +37,17 @@ class ClassificationExamples:
         labels: Sequence[int],
         *,
         pad_id: int,
+        classes: Sequence[str],
         max_length: int | None = None,
-        classes: Sequence[str] | None = None,
-        keep: Literal["first", "last"] = "first",
         pad_to: int | None = None,
         hides_padding: bool = True,
         ignore_index: int = IGNORE_INDEX,
     ) -> None:
-        if classes is None:
-            classes = [str(number) for number in range(max(labels, default=0) + 1)]
         self.classes = tuple(classes)
         _check_rows(ids, labels, self.classes)
         if max_length is not None and max_length < 1:
             raise ConfigError(f"max_length must be at least 1 token, got {max_length}.")
-        if keep not in ("first", "last"):
-            raise ConfigError(f"keep must be first or last, got {keep!r}.")
-        cut = slice(max_length) if keep == "first" or max_length is None else slice(-max_length, None)
-        self._rows = [np.asarray(row, dtype=np.int64)[cut] for row in ids]
+        self._rows = [np.asarray(row, dtype=np.int64)[:max_length] for row in ids]
         self._labels = np.asarray(labels, dtype=np.int64)
         self.lengths: NDArray[np.int64] = np.array([len(row) for row in self._rows], dtype=np.int64)
         self.is_truncated = [len(row) < len(whole) for row, whole in zip(self._rows, ids)]
@@ -78,17 +72,14 @@ class ClassificationExamples:
         tokenizer: Tokenizer,
         *,
         max_length: int | None = None,
-        pad_id: int | None = None,
         classes: Sequence[str] | None = None,
-        keep: Literal["first", "last"] = "first",
         pad_to: int | None = None,
         hides_padding: bool = True,
         ignore_index: int = IGNORE_INDEX,
     ) -> ClassificationExamples:
-        """Encode texts and number their labels.
+        """Encode texts and number their labels; padding is end-of-text, as in the book, or 0.
 
         classes: their order, so that validation uses the one of training; None sorts them by name.
-        pad_id: None means end-of-text, as in the book, or 0.
         Raises: DataError also for an empty text, or a label that is not among the classes.
         """
         names = tuple(sorted(set(labels)) if classes is None else classes)
@@ -101,15 +92,12 @@ class ClassificationExamples:
                     f"text {index} has the label {label!r}, which is not among {', '.join(map(repr, names))}; "
                     "correct it or train with it."
                 )
-        if pad_id is None:
-            pad_id = tokenizer.end_of_text_id if tokenizer.end_of_text_id is not None else 0
         return cls(
             [tokenizer.encode(text) for text in texts],
             [numbers[label] for label in labels],
-            pad_id=pad_id,
+            pad_id=tokenizer.end_of_text_id or 0,
             max_length=max_length,
             classes=names,
-            keep=keep,
             pad_to=pad_to,
             hides_padding=hides_padding,
             ignore_index=ignore_index,

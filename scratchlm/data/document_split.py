@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,43 +18,9 @@ from numpy.typing import NDArray
 
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.parallel_encoding import Job
-from scratchlm.data.sources import Document, Piece
+from scratchlm.data.sources import Piece
 
 SplitBy = Literal["auto", "document", "tail"]
-
-
-def split_documents(
-    documents: Sequence[Document], *, val_fraction: float = 0.1, split_by: SplitBy = "auto"
-) -> tuple[list[Document], list[Document]]:
-    """Split documents into training and validation, in their order.
-
-    `document` keeps documents whole (see `choose_validation`); `tail` takes the last val_fraction of all characters,
-    and may cut a document; `auto` is `tail` for one document and `document` for several.
-    Raises: ConfigError for a val_fraction outside (0, 1) or an unknown split_by; DataError when a side would
-        be empty.
-    Example:
-        >>> train, val = split_documents([Document(text="0123456789", origin="digits")], val_fraction=0.2)
-        >>> train[0].text, val[0].text
-        ('01234567', '89')
-    """
-    sizes = np.array([len(document.text) for document in documents], dtype=np.int64)
-    if resolve_split(split_by, len(documents), val_fraction) == "document":
-        hashes = np.array([content_hash(document.text) for document in documents], dtype=np.uint64)
-        is_val = choose_validation(hashes, sizes, val_fraction)
-        return (
-            [document for document, chosen in zip(documents, is_val) if not chosen],
-            [document for document, chosen in zip(documents, is_val) if chosen],
-        )
-    cut = tail_start(int(sizes.sum()), val_fraction)
-    train: list[Document] = []
-    val: list[Document] = []
-    for document in documents:
-        n_left = max(0, min(cut, len(document.text)))  # number of its characters used for training
-        cut -= len(document.text)
-        for side, text in ((train, document.text[:n_left]), (val, document.text[n_left:])):
-            if text:
-                side.append(Document(text=text, origin=document.origin))
-    return train, val
 
 
 def resolve_split(split_by: SplitBy, n_documents: int, val_fraction: float) -> Literal["document", "tail"]:
@@ -73,16 +39,6 @@ def resolve_split(split_by: SplitBy, n_documents: int, val_fraction: float) -> L
     if split_by == "auto":
         return "tail" if n_documents < 2 else "document"
     return split_by
-
-
-def content_hash(text: str) -> int:
-    """The first 64 bits of the text's sha256."""
-    return hash_prefix(hashlib.sha256(text.encode("utf-8")).digest())
-
-
-def hash_prefix(digest: bytes) -> int:
-    """The first 64 bits of a digest as a number."""
-    return int.from_bytes(digest[:8], "big")
 
 
 def choose_validation(
@@ -153,7 +109,7 @@ def survey_sources(read: Callable[..., Iterator[Piece]]) -> Survey:
         n_chars += len(piece.text)
         survey.n_bytes += len(data)
         if piece.ends_document:
-            survey.hashes.append(hash_prefix(digest.digest()))
+            survey.hashes.append(int.from_bytes(digest.digest()[:8], "big"))
             survey.sizes.append(n_chars)
             digest, n_chars = hashlib.sha256(), 0
     return survey
@@ -168,7 +124,12 @@ class Route:
 
     @classmethod
     def plan(cls, survey: Survey, *, split_by: SplitBy, val_fraction: float) -> Route:
-        """Plan the same split as `split_documents`; val_fraction 0 means no validation."""
+        """Plan a split; val_fraction 0 means no validation.
+
+        `document` keeps documents whole (see `choose_validation`); `tail` takes the last val_fraction of all
+        characters, and may cut a document; `auto` is `tail` for one document and `document` for several.
+        Raises: as `resolve_split`, `choose_validation` and `tail_start`.
+        """
         sizes = np.frombuffer(survey.sizes, dtype=np.int64)
         if val_fraction == 0:
             return cls(is_val=np.zeros(len(sizes), dtype=np.bool_), tail_from=None)
@@ -180,16 +141,16 @@ class Route:
 
     def jobs(self, pieces: Iterator[Piece]) -> Iterator[Job]:
         """Group the pieces into jobs of bounded size and one side, in the order of each side's text."""
-        waiting = {side: _JobBuilder(side=side) for side in SIDES}
+        waiting = {side: Job(side) for side in SIDES}
         n_documents = dict.fromkeys(SIDES, 0)
         for side, text, is_start in self._sided(pieces):
             joins = is_start and n_documents[side] > 0
             n_documents[side] += is_start
             waiting[side].add(text, is_start=is_start, joins=joins)
             if waiting[side].n_bytes >= JOB_BYTES:
-                yield waiting[side].build()
-                waiting[side] = _JobBuilder(side=side)
-        yield from (builder.build() for builder in waiting.values() if builder.texts)
+                yield waiting[side]
+                waiting[side] = Job(side)
+        yield from (job for job in waiting.values() if job.texts)
 
     def _sided(self, pieces: Iterator[Piece]) -> Iterator[tuple[str, str, bool]]:
         """Yield each part of a piece with its side, and whether it is the document's first part there."""
@@ -210,30 +171,3 @@ class Route:
             return [("val" if is_val else "train", text)] if text else []
         n_train = max(0, self.tail_from - position)
         return [pair for pair in (("train", text[:n_train]), ("val", text[n_train:])) if pair[1]]
-
-
-@dataclass(slots=True)
-class _JobBuilder:
-    side: str
-    texts: list[str] = field(default_factory=list)
-    joins: list[bool] = field(default_factory=list)
-    n_documents: int = 0
-    n_bytes: int = 0
-    n_characters: int = 0
-
-    def add(self, text: str, *, is_start: bool, joins: bool) -> None:
-        self.texts.append(text)
-        self.joins.append(joins)
-        self.n_documents += is_start
-        self.n_characters += len(text)
-        self.n_bytes += len(text) if text.isascii() else len(text.encode("utf-8"))
-
-    def build(self) -> Job:
-        return Job(
-            side=self.side,
-            texts=tuple(self.texts),
-            joins=tuple(self.joins),
-            n_documents=self.n_documents,
-            n_bytes=self.n_bytes,
-            n_characters=self.n_characters,
-        )

@@ -10,17 +10,15 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 from scratchlm.core.errors import DataError
 
-Side = Literal["train", "test", "both"]
 READ_BYTES = 1 << 20
 MAX_REVIEW_BYTES = 1 << 20  # well above the longest review
-_REVIEW = re.compile(r"(?:\./)?aclImdb/(train|test)/(pos|neg)/\d+_\d+\.txt")
+_REVIEW = re.compile(r"(?:\./)?aclImdb/(?:train|test)/(pos|neg)/\d+_\d+\.txt")
 
 
-def read_imdb(path: str | Path, *, side: Side = "both") -> Iterator[tuple[str, str]]:
+def read_imdb(path: str | Path) -> Iterator[tuple[str, str]]:
     """Yield each review and its label, `pos` or `neg`, in the archive's order; unlabelled reviews are left out.
 
     Raises: DataError for a file that is not a complete tar.gz or has no review, and for a review that is too long or
@@ -33,10 +31,10 @@ def read_imdb(path: str | Path, *, side: Side = "both") -> Iterator[tuple[str, s
         with gzip.open(path, "rb") as unzipped, tarfile.open(fileobj=unzipped, mode="r|") as archive:
             for member in archive:
                 named = _REVIEW.fullmatch(member.name)
-                if named is None or not member.isfile() or side not in ("both", named[1]):
+                if named is None or not member.isfile():
                     continue
                 n_reviews += 1
-                yield _review(archive, member, f"{path}, {member.name}"), named[2]
+                yield _review(archive, member, f"{path}, {member.name}"), named[1]
             while unzipped.read(READ_BYTES):
                 pass  # read to the end, where the checksum is
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as cause:
@@ -44,9 +42,7 @@ def read_imdb(path: str | Path, *, side: Side = "both") -> Iterator[tuple[str, s
     except OSError as cause:
         raise DataError(f"{path} cannot be read ({cause.strerror or cause}); check it.") from cause
     if n_reviews == 0:
-        raise DataError(
-            f"{path} has no reviews such as aclImdb/train/pos/0_9.txt for side={side}; it is another archive."
-        )
+        raise DataError(f"{path} has no reviews such as aclImdb/train/pos/0_9.txt; it is another archive.")
 
 
 def _review(archive: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> str:

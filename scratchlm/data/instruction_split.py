@@ -8,12 +8,13 @@ from typing import Generic, TypeVar
 
 import regex
 
-from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.errors import DataError
 from scratchlm.data.instruction_rows import Instruction
 from scratchlm.data.label_split import hash_place, share_of_digest
 from scratchlm.data.near_duplicates import group_near_duplicates
 
 FRACTIONS = (0.85, 0.1)  # for training and test, as in the book; the rest is for validation
+HELD_OUT_VAL = 0.05  # for validation, where the test entries are marked
 _NUMBER = regex.compile(r"\d+")
 _T = TypeVar("_T")
 
@@ -27,36 +28,25 @@ class EntrySplit(Generic[_T]):
     test: list[_T]
 
 
-def split_in_order(
-    items: Sequence[_T], *, train_fraction: float = FRACTIONS[0], test_fraction: float = FRACTIONS[1]
-) -> EntrySplit[_T]:
+def split_in_order(items: Sequence[_T]) -> EntrySplit[_T]:
     """Split items in order: first training, then test, then validation.
 
     Source: the book's split, chapter 7: 1,100 entries give 935, 110 and 55.
-    Raises: ConfigError for fractions that leave nothing for validation; DataError when a part would be empty.
+    Raises: DataError when a part would be empty.
     """
-    if min(train_fraction, test_fraction) <= 0 or train_fraction + test_fraction >= 1:
-        raise ConfigError(
-            "train_fraction and test_fraction must be positive and leave something for validation, got "
-            f"{train_fraction} and {test_fraction}; 0.85 and 0.1 are usual."
-        )
-    train_end = int(len(items) * train_fraction)
-    test_end = train_end + int(len(items) * test_fraction)
-    train, test, val = list(items[:train_end]), list(items[train_end:test_end]), list(items[test_end:])
-    _check_parts(train, val, test, n=len(items))
-    return EntrySplit(train=train, val=val, test=test)
+    train_end = int(len(items) * FRACTIONS[0])
+    test_end = train_end + int(len(items) * FRACTIONS[1])
+    return _checked_split(items[:train_end], items[test_end:], items[train_end:test_end])
 
 
 def split_held_out(
-    entries: Sequence[Instruction], held_out: Sequence[bool], *, val_fraction: float = 0.05, seed: int = 123
+    entries: Sequence[Instruction], held_out: Sequence[bool], *, seed: int = 123
 ) -> EntrySplit[Instruction]:
-    """Use the entries marked as held out for test; a hash chooses val_fraction of the others for validation.
+    """Use the entries marked as held out for test; a hash chooses 5 % of the others for validation.
 
     Equal entries share a side of train and validation, and adding entries does not move the others.
-    Raises: ConfigError for a val_fraction outside (0, 1); DataError when a part would be empty.
+    Raises: DataError when a part would be empty.
     """
-    if not 0 < val_fraction < 1:
-        raise ConfigError(f"val_fraction must be between 0 and 1, got {val_fraction}; 0.05 is usual.")
     if len(entries) != len(held_out):
         raise DataError(f"each entry needs one mark, got {len(entries)} entries and {len(held_out)} marks.")
     train: list[Instruction] = []
@@ -64,9 +54,8 @@ def split_held_out(
     test: list[Instruction] = []
     for entry, is_held_out in zip(entries, held_out):
         digest = hashlib.sha256(json.dumps([seed, *entry.key]).encode()).digest()
-        (test if is_held_out else val if share_of_digest(digest) < val_fraction else train).append(entry)
-    _check_parts(train, val, test, n=len(entries))
-    return EntrySplit(train=train, val=val, test=test)
+        (test if is_held_out else val if share_of_digest(digest) < HELD_OUT_VAL else train).append(entry)
+    return _checked_split(train, val, test)
 
 
 def split_leak_free(entries: Sequence[Instruction], *, seed: int = 123) -> EntrySplit[Instruction]:
@@ -123,12 +112,13 @@ def count_leaks(split: EntrySplit[Instruction]) -> int:
     return sum(group in known for group in groups[len(split.train) :])
 
 
-def _check_parts(train: Sequence[object], val: Sequence[object], test: Sequence[object], *, n: int) -> None:
+def _checked_split(train: Sequence[_T], val: Sequence[_T], test: Sequence[_T]) -> EntrySplit[_T]:
     if not (train and val and test):
         raise DataError(
             f"each part of a split needs entries, got {len(train)} for training, {len(val)} for validation and "
-            f"{len(test)} for test out of {n}; give more data or other fractions."
+            f"{len(test)} for test out of {len(train) + len(val) + len(test)}; give more data or other fractions."
         )
+    return EntrySplit(train=list(train), val=list(val), test=list(test))
 
 
 def _question(entry: Instruction) -> str:

@@ -18,6 +18,7 @@ from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.order import sample_order
 
 Indices = NDArray[np.int64]
+TRAIN_SHARE, VAL_SHARE = 0.7, 0.1  # as in the book; the rest is for the test
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +39,6 @@ def leak_free_split(
     labels: Sequence[str],
     groups: Sequence[str],
     *,
-    fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
     seed: int = 123,
     is_balanced: bool = False,
 ) -> LabelSplit:
@@ -48,7 +48,7 @@ def leak_free_split(
     test texts of each class as the smallest class has. Dropped rows are counted.
     Raises: DataError when a part lacks a class.
     """
-    whole = split_by_group(groups, labels, fractions=fractions, seed=seed)
+    whole = split_by_group(groups, labels, seed=seed)
     val, test = (_one_per_group(side.tolist(), texts, labels, groups) for side in (whole.val, whole.test))
     n_held_out = len(whole.val) + len(whole.test)
     left_out = {DUPLICATES: n_held_out - len(val) - len(test)}
@@ -95,27 +95,19 @@ def _check_classes(labels: Sequence[str], indices: Indices, name: str, *, n_grou
         )
 
 
-def split_by_group(
-    groups: Sequence[str],
-    labels: Sequence[str],
-    *,
-    fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
-    seed: int = 123,
-) -> LabelSplit:
+def split_by_group(groups: Sequence[str], labels: Sequence[str], *, seed: int = 123) -> LabelSplit:
     """Assign every whole group to one part, by a hash of its name and the seed.
 
-    The parts' sizes are near their fractions, not equal to them, so that groups stay in their part when rows are
+    The parts' sizes are near 70, 10 and 20 %, not equal to them, so that groups stay in their part when rows are
     added. If a part has no group of a class, the class's group nearest to that part moves there. `groups` are the
     names from `group_near_duplicates`.
-    Raises: ConfigError for fractions that are not positive or do not add up to 1; DataError when a class has too
-        few groups for three parts.
+    Raises: DataError when a class has too few groups for three parts.
     """
-    check_fractions(fractions)
     if len(groups) != len(labels):
         raise DataError(
             f"each row needs a group and a label, got {len(groups)} groups and {len(labels)} labels."
         )
-    part_of = _parts_of_groups(groups, labels, fractions, seed)
+    part_of = _parts_of_groups(groups, labels, seed)
     parts = np.array([part_of[group] for group in groups])
     train, val, test = (np.flatnonzero(parts == part) for part in range(3))
     for name, indices in (("train", train), ("val", val), ("test", test)):
@@ -123,11 +115,9 @@ def split_by_group(
     return LabelSplit(train=train, val=val, test=test)
 
 
-def _parts_of_groups(
-    groups: Sequence[str], labels: Sequence[str], fractions: tuple[float, float, float], seed: int
-) -> dict[str, int]:
+def _parts_of_groups(groups: Sequence[str], labels: Sequence[str], seed: int) -> dict[str, int]:
     """The part (0, 1 or 2) of each group: by its hash, or moved to a part that lacks its class."""
-    bounds = (0.0, fractions[0], fractions[0] + fractions[1], 1.0)
+    bounds = (0.0, TRAIN_SHARE, TRAIN_SHARE + VAL_SHARE, 1.0)
     place_of = {group: hash_place(group, seed) for group in set(groups)}
     part_of = {
         group: min(2, sum(place >= bound for bound in bounds[1:3])) for group, place in place_of.items()
@@ -236,18 +226,6 @@ def class_counts(labels: Sequence[str], indices: Sequence[int] | Indices | None 
     return dict(sorted(Counter(labels[i] for i in chosen).items()))
 
 
-def check_fractions(fractions: tuple[float, float, float]) -> None:
-    """Check the fractions of a split.
-
-    Raises: ConfigError unless there are three, all positive, that add up to 1.
-    """
-    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
-        raise ConfigError(
-            f"fractions must be three positive numbers that add up to 1, got {fractions}; (0.7, 0.1, 0.2) is "
-            "usual."
-        )
-
-
 def hash_place(key: str, seed: int) -> float:
     """A number in [0, 1) that depends only on key and seed."""
     return share_of_digest(hashlib.sha256(f"{seed} {key}".encode("utf-8", "surrogatepass")).digest())
@@ -258,20 +236,16 @@ def share_of_digest(digest: bytes) -> float:
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
 
-def book_split(
-    labels: Sequence[str], *, fractions: tuple[float, float, float] = (0.7, 0.1, 0.2), seed: int = 123
-) -> LabelSplit:
+def book_split(labels: Sequence[str], *, seed: int = 123) -> LabelSplit:
     """Balance the classes, shuffle the rows and split them in three, ignoring duplicates.
 
     Copies of a message can be in two parts, so this is only for comparison with the book's accuracies. The
     sizes are the book's (1,494 SMS rows give 1,045, 149 and 300); the rows are not, since the book draws them
     with pandas.
-    Raises: ConfigError as `check_fractions` does.
     Source: the book's create_balanced_dataset and random_split, chapter 6.
     """
-    check_fractions(fractions)
     balanced = balance(labels, range(len(labels)), seed=seed)
     shuffled = balanced[sample_order(len(balanced), seed=seed, epoch=0)]
-    train_end = int(len(shuffled) * fractions[0])
-    val_end = train_end + int(len(shuffled) * fractions[1])
+    train_end = int(len(shuffled) * TRAIN_SHARE)
+    val_end = train_end + int(len(shuffled) * VAL_SHARE)
     return LabelSplit(train=shuffled[:train_end], val=shuffled[train_end:val_end], test=shuffled[val_end:])

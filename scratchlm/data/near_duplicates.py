@@ -14,9 +14,8 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
-from scratchlm.core.errors import ConfigError
-
 SHINGLE_CHARS = 5
+SIMILAR = 0.9  # Jaccard similarity from which two texts are near-duplicates
 _DROPPED = regex.compile(r"[\p{P}\p{S}\p{Cf}]+")  # punctuation, symbols, invisible marks
 _DIGITS = regex.compile(r"\d+")
 
@@ -32,24 +31,21 @@ def fold_text(text: str) -> str:
     return " ".join(_DIGITS.sub("0", _DROPPED.sub("", folded)).split())
 
 
-def group_near_duplicates(texts: Sequence[str], *, threshold: float = 0.9) -> list[str]:
+def group_near_duplicates(texts: Sequence[str]) -> list[str]:
     """The name of every text's group; near-duplicates share one.
 
     Two texts are near-duplicates when their folded forms are equal, or when the sets of their 5-character sequences
-    have a Jaccard similarity (shared / all) of at least `threshold`. Near-duplicates of the same text are in
+    have a Jaccard similarity (shared / all) of at least 0.9. Near-duplicates of the same text are in
     one group. Its name is the alphabetically first folded text, so it does not depend on the order of the
     texts.
-    Raises: ConfigError for a threshold outside (0, 1].
     Example:
         >>> groups = group_near_duplicates(["Call 123 now", "call 45 NOW!", "See you at six"])
         >>> groups[0] == groups[1], groups[2]
         (True, 'see you at six')
     """
-    if not 0 < threshold <= 1:
-        raise ConfigError(f"threshold must be above 0 and at most 1, got {threshold}; 0.9 is usual.")
     folded = [fold_text(text) for text in texts]
     distinct = sorted(set(folded))
-    groups = group_similar_sets(map(_shingles, distinct), threshold).tolist()
+    groups = group_similar_sets(map(_shingles, distinct), SIMILAR).tolist()
     first: dict[int, str] = {}
     for group, text in zip(groups, distinct):
         first.setdefault(group, text)

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -29,16 +29,24 @@ if TYPE_CHECKING:
     from scratchlm.core.protocols import Tokenizer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Job:
     """Texts to encode in order; where `joins` is True, end-of-text is inserted before the text."""
 
     side: str  # which file the ids belong to
-    texts: tuple[str, ...]
-    joins: tuple[bool, ...]
-    n_documents: int  # how many begin in this job
-    n_bytes: int
+    texts: list[str] = field(default_factory=list)
+    joins: list[bool] = field(default_factory=list)
+    n_documents: int = 0  # how many begin in this job
+    n_bytes: int = 0
     n_characters: int = 0
+
+    def add(self, text: str, *, is_start: bool, joins: bool) -> None:
+        """Append a text; is_start: a document begins with it."""
+        self.texts.append(text)
+        self.joins.append(joins)
+        self.n_documents += is_start
+        self.n_characters += len(text)
+        self.n_bytes += len(text) if text.isascii() else len(text.encode("utf-8"))
 
 
 def encode_jobs(

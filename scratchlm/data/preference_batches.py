@@ -38,17 +38,6 @@ class PreferenceBatch(Batch):
         """The number of pairs."""
         return 0 if self.is_filler else len(self.inputs) // 2
 
-    def to(self, device: torch.device | str) -> PreferenceBatch:
-        """The same batch on another device."""
-        mask, reference = self.attention_mask, self.reference
-        return PreferenceBatch(
-            inputs=self.inputs.to(device, non_blocking=True),
-            targets=self.targets.to(device, non_blocking=True),
-            attention_mask=None if mask is None else mask.to(device, non_blocking=True),
-            reference=None if reference is None else reference.to(device, non_blocking=True),
-            is_filler=self.is_filler,
-        )
-
 
 class _Row(NamedTuple):
     """Request and answer: token ids, and as targets the next tokens that belong to the answer."""

@@ -12,9 +12,10 @@ import hashlib
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,7 @@ def prepare_tokens(
     are encoded in this process. val_fraction 0 leaves validation empty. `data` may also be one token folder.
     survey: the result of `survey_sources` for the same data, if it was read before.
     Units: progress(done, total) counts bytes of text.
-    Raises: DataError as `read_pieces` and `split_documents` do, for several documents without an end-of-text token,
+    Raises: DataError as `read_pieces` and `Route.plan` do, for several documents without an end-of-text token,
         and for a token folder of another tokenizer; ConfigError for wrong settings.
     """
     if workers is not None and workers < 1:
@@ -287,10 +288,11 @@ def _write_folder(
         logger.info("workers cannot load this tokenizer from its file; encoding in one process")
         n_workers = 1
     dtype = np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4")
-    written = {side: _Written(file=f"{side}.bin") for side in SIDES}
+    counts = {side: Counter(n_tokens=0, n_documents=0, n_bytes=0, n_characters=0) for side in SIDES}
+    digests = {side: hashlib.sha256() for side in SIDES}
     n_done = 0
     with ExitStack() as stack:
-        files = {side: stack.enter_context((folder / written[side].file).open("wb")) for side in SIDES}
+        files = {side: stack.enter_context((folder / f"{side}.bin").open("wb")) for side in SIDES}
         encoded = encode_jobs(
             jobs, tokenizer, tokenizer_file=tokenizer_file, dtype=dtype, n_workers=n_workers
         )
@@ -298,10 +300,15 @@ def _write_folder(
         for job, ids in encoded:
             data = ids.tobytes()
             files[job.side].write(data)
-            written[job.side].count(job, ids, data)
+            counts[job.side]["n_tokens"] += len(ids)
+            for name in ("n_documents", "n_bytes", "n_characters"):
+                counts[job.side][name] += getattr(job, name)
+            digests[job.side].update(data)
             n_done += job.n_bytes
             report(n_done)
-    entries = {side: written[side].entry() for side in SIDES}
+    entries = {
+        side: {"file": f"{side}.bin", **counts[side], "sha256": digests[side].hexdigest()} for side in SIDES
+    }
     write_json(folder / HEADER_FILE, {"format": FORMAT, "dtype": dtype.str} | header | entries)
     return n_done
 
@@ -311,35 +318,6 @@ def _loads_as_saved(tokenizer: Tokenizer, tokenizer_file: Path) -> bool:
         return load_tokenizer(tokenizer_file).fingerprint == tokenizer.fingerprint
     except TokenizerError:  # a caller's tokenizer class with its own file format
         return False
-
-
-@dataclass(slots=True)
-class _Written:
-    """Counts of what was written to one .bin file."""
-
-    file: str
-    n_tokens: int = 0
-    n_documents: int = 0
-    n_bytes: int = 0
-    n_characters: int = 0
-    digest: Any = field(default_factory=hashlib.sha256)
-
-    def count(self, job: Job, ids: NDArray[Any], data: bytes) -> None:
-        self.n_tokens += len(ids)
-        self.n_documents += job.n_documents
-        self.n_bytes += job.n_bytes
-        self.n_characters += job.n_characters
-        self.digest.update(data)
-
-    def entry(self) -> dict[str, Any]:
-        return {
-            "file": self.file,
-            "n_tokens": self.n_tokens,
-            "n_documents": self.n_documents,
-            "n_bytes": self.n_bytes,
-            "n_characters": self.n_characters,
-            "sha256": self.digest.hexdigest(),
-        }
 
 
 def _n_workers(workers: int | None, n_bytes: int) -> int:

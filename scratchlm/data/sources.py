@@ -223,16 +223,13 @@ def _cut(stretches: Iterable[str], origin: str) -> Iterator[Piece]:
         kept += stretch
         start = 0
         while len(kept) - start > 2 * PIECE_CHARS:
-            stop = _place_to_cut(kept, start, start + 2 * PIECE_CHARS)
+            stop = start + 2 * PIECE_CHARS
+            if found := _BEFORE_LINE.match(kept, start, stop) or _BEFORE_WORD.match(kept, start, stop):
+                stop = found.end()
             yield Piece(text=kept[start:stop], origin=origin, ends_document=False)
             start = stop
         kept = kept[start:]
     yield Piece(text=kept, origin=origin, ends_document=True)
-
-
-def _place_to_cut(text: str, start: int, stop: int) -> int:
-    found = _BEFORE_LINE.match(text, start, stop) or _BEFORE_WORD.match(text, start, stop)
-    return found.end() if found else stop
 
 
 def _usable_text(value: Any, origin: str, text_field: str) -> str:

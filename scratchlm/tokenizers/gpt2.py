@@ -22,7 +22,12 @@ def load_gpt2_tokenizer(
     Raises: TokenizerError naming file and place when one is missing or damaged, or they do not belong together.
     Source: OpenAI's GPT-2 release; ids equal tiktoken's "gpt2".
     """
-    vocab = _read_vocab(Path(encoder_json))
+    found = read_json(Path(encoder_json), max_bytes=MAX_SETTINGS_BYTES, error=TokenizerError)
+    if not isinstance(found, dict):
+        raise TokenizerError(
+            f"{encoder_json} must map tokens to ids, got a {type(found).__name__}; fetch it again."
+        )
+    vocab = {from_symbols(symbols, where=str(encoder_json)): id_ for symbols, id_ in found.items()}
     end_of_text = END_OF_TEXT.encode()
     special_tokens = {END_OF_TEXT: vocab.pop(end_of_text)} if end_of_text in vocab else {}
     merges = read_merges(Path(vocab_bpe), limit=len(vocab))
@@ -35,13 +40,6 @@ def load_gpt2_tokenizer(
         return BPETokenizer(merges, vocab=vocab, special_tokens=special_tokens, engine=engine)
     except TokenizerError as cause:
         raise TokenizerError(f"{encoder_json}, {vocab_bpe}: {cause}") from cause
-
-
-def _read_vocab(path: Path) -> dict[bytes, int]:
-    value = read_json(path, max_bytes=MAX_SETTINGS_BYTES, error=TokenizerError)
-    if not isinstance(value, dict):
-        raise TokenizerError(f"{path} must map tokens to ids, got a {type(value).__name__}; fetch it again.")
-    return {from_symbols(symbols, where=str(path)): id_ for symbols, id_ in value.items()}
 
 
 def read_merges(path: Path, *, limit: int) -> list[Merge]:

@@ -4,9 +4,9 @@ Each class has the name and the settings that it has in the file; calling it ret
 """
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import regex
 
@@ -15,12 +15,7 @@ from scratchlm.tokenizers.patterns import Pattern
 _SPACE = regex.compile(r"\p{White_Space}")
 
 
-class Normalizer(Protocol):
-    """A function from text to text."""
-
-    def __call__(self, text: str) -> str:
-        """Return the changed text."""
-        ...
+Normalizer = Callable[[str], str]
 
 
 class _UnicodeForm:
@@ -116,7 +111,7 @@ class Replace:
         return str(self.pattern.compiled.sub(lambda _: self.content, text))
 
 
-NORMALIZERS: tuple[type[Normalizer], ...] = (
+NORMALIZERS: tuple[type[Any], ...] = (
     *(NFC, NFD, NFKC, NFKD),
     *(Lowercase, StripAccents, Strip, Prepend, Replace),
 )

@@ -126,14 +126,10 @@ def test_a_batch_is_padded_on_the_right_and_masked(byte_tokenizer):
     assert (batch.n_targets, batch.n_tokens) == (2, 4)
 
 
-def test_long_texts_lose_their_end_or_their_beginning_and_are_counted(byte_tokenizer):
+def test_long_texts_lose_their_end_and_are_counted(byte_tokenizer):
     first = ClassificationExamples.from_texts(TEXTS, LABELS, byte_tokenizer, max_length=2)
-    last = ClassificationExamples.from_texts(
-        TEXTS, LABELS, byte_tokenizer, max_length=2, keep="last", pad_id=0
-    )
-    assert first.n_truncated == last.n_truncated == 2
+    assert first.n_truncated == 2
     assert first.batch([0, 1]).inputs.tolist() == [list(b"ab"), list(b"he")]
-    assert last.batch([0, 1, 2]).inputs.tolist() == [list(b"bc"), list(b"lo"), [120, 0]]
 
 
 def test_every_batch_may_have_the_same_width(byte_tokenizer):
@@ -185,16 +181,12 @@ def test_texts_that_no_classifier_can_learn_from_are_refused(
 
 
 def test_ids_and_numbers_are_checked_too():
-    examples = ClassificationExamples([[1, 2], [3]], [1, 0], pad_id=0)
-    assert examples.classes == ("0", "1")
     with pytest.raises(DataError, match=r"text 1 has class 2, but classes are numbered 0 to 1"):
         ClassificationExamples([[1], [3]], [1, 2], pad_id=0, classes=("a", "b"))
     with pytest.raises(DataError, match="text 0 has no tokens"):
-        ClassificationExamples([[], [3]], [1, 0], pad_id=0)
+        ClassificationExamples([[], [3]], [1, 0], pad_id=0, classes=("a", "b"))
     with pytest.raises(ConfigError, match="max_length must be at least 1"):
-        ClassificationExamples([[1], [3]], [1, 0], pad_id=0, max_length=0)
-    with pytest.raises(ConfigError, match="first or last, got 'middle'"):
-        ClassificationExamples([[1], [3]], [1, 0], pad_id=0, keep="middle")
+        ClassificationExamples([[1], [3]], [1, 0], pad_id=0, classes=("a", "b"), max_length=0)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.errors import DataError
 from scratchlm.data.instruction_rows import Instruction, instruction_of, read_instructions
 from scratchlm.data.instruction_split import split_held_out, split_in_order
 from scratchlm.data.row_fields import RowNotes
@@ -66,31 +66,27 @@ def test_the_books_file_splits_as_in_the_book(real_data):
 
 
 def test_splits_that_leave_a_part_empty_are_refused():
-    with pytest.raises(ConfigError, match="leave something for validation"):
-        split_in_order(ENTRIES, train_fraction=0.9, test_fraction=0.1)
     with pytest.raises(DataError, match="got 3 for training, 1 for validation and 0 for test out of 4"):
         split_in_order(ENTRIES[:4])
     with pytest.raises(DataError, match="0 for test"):
         split_held_out(ENTRIES, [False] * 200)
     with pytest.raises(DataError, match="200 entries and 1 marks"):
         split_held_out(ENTRIES, [True])
-    with pytest.raises(ConfigError, match="between 0 and 1"):
-        split_held_out(ENTRIES, [False] * 200, val_fraction=0)
 
 
 @given(st.integers(0, 50))
 def test_marked_entries_test_and_adding_others_moves_nothing(seed):
     marks = [i % 10 == 0 for i in range(200)]
-    split = split_held_out(ENTRIES, marks, val_fraction=0.2, seed=seed)
+    split = split_held_out(ENTRIES, marks, seed=seed)
     assert split.test == ENTRIES[::10]
     assert sorted(map(repr, [*split.train, *split.val, *split.test])) == sorted(map(repr, ENTRIES))
     new = Instruction(instruction="New.", input="", output="")
-    longer = split_held_out([new, *ENTRIES], [False, *marks], val_fraction=0.2, seed=seed)
+    longer = split_held_out([new, *ENTRIES], [False, *marks], seed=seed)
     assert [entry for entry in longer.val if entry != new] == split.val
 
 
 def test_equal_entries_never_sit_in_both_training_and_validation():
-    split = split_held_out(ENTRIES * 2, [i == 0 for i in range(400)], val_fraction=0.3)
+    split = split_held_out(ENTRIES * 2, [i == 0 for i in range(400)])
     assert not set(split.train) & set(split.val)
 
 

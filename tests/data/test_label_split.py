@@ -90,12 +90,6 @@ def test_a_part_without_a_class_is_an_error():
         split_by_group([str(i) for i in range(100)], ["spam"] + ["ham"] * 99)
 
 
-@pytest.mark.parametrize("fractions", [(0.5, 0.5, 0.5), (1.0, 0.0, 0.0), (0.7, 0.3)])
-def test_fractions_that_are_no_split_are_refused(fractions):
-    with pytest.raises(ConfigError, match="three positive numbers that add up to 1"):
-        split_by_group(GROUPS, LABELS, fractions=fractions)
-
-
 @given(st.lists(st.sampled_from(["ham", "spam", "unsure"]), min_size=1), st.integers(0, 9))
 def test_balanced_classes_are_as_large_as_the_smallest(labels, seed):
     kept = balance(labels, range(len(labels)), seed=seed)
@@ -198,8 +192,3 @@ def test_rows_are_shuffled_by_the_seed():
     assert one.train.tolist() == same.train.tolist()
     assert one.train.tolist() != other.train.tolist()
     assert set(class_counts(labels, one.train)) == {"ham", "spam"}
-
-
-def test_the_books_split_refuses_fractions_that_do_not_add_up():
-    with pytest.raises(ConfigError):
-        book_split(["ham", "spam"], fractions=(0.9, 0.2, 0.1))

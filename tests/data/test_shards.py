@@ -13,12 +13,12 @@ import pytest
 
 from scratchlm.core.errors import ConfigError, DataError, UnknownWordError
 from scratchlm.data import document_split, shards, sources
-from scratchlm.data.document_split import split_documents
 from scratchlm.data.shards import open_tokens, prepare_tokens
 from scratchlm.data.sources import read_documents
 from scratchlm.tokenizers.bpe import BPETokenizer
 from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.tokenizers.word import StrictWordTokenizer, build_vocab
+from tests.data.text_split import split_texts
 
 WORDS = re.split(" ", "the cat sat on a mat and the dog who had 12 bones sat on the log; früh 漢字")
 
@@ -64,11 +64,11 @@ def test_one_file_is_cut_at_a_character_and_both_sides_are_its_ids(tmp_path, byt
 def test_many_documents_are_split_whole_and_joined_by_end_of_text(tmp_path, small_bpe):
     path = write_documents(tmp_path, 60)
     tokens = prepare_tokens(path, small_bpe, cache_folder=tmp_path / "cache", val_fraction=0.2)
-    train, val = split_documents(list(read_documents(path)), val_fraction=0.2)
-    assert tokens.train.tolist() == joined(small_bpe, [d.text for d in train])
-    assert tokens.val.tolist() == joined(small_bpe, [d.text for d in val])
+    train, val = split_texts([d.text for d in read_documents(path)], val_fraction=0.2)
+    assert tokens.train.tolist() == joined(small_bpe, train)
+    assert tokens.val.tolist() == joined(small_bpe, val)
     assert tokens.n_documents == 60
-    assert tokens.val_n_bytes == sum(len(d.text.encode()) for d in val)
+    assert tokens.val_n_bytes == sum(len(text.encode()) for text in val)
     header = json.loads((tokens.folder / "header.json").read_text())
     assert (header["train"]["n_documents"], header["val"]["n_documents"]) == (len(train), len(val))
 
@@ -83,9 +83,9 @@ def test_a_tail_over_documents_is_the_same_however_the_text_is_cut_in_pieces(
     tokens = prepare_tokens(
         path, byte_tokenizer, cache_folder=tmp_path / "c", split_by="tail", val_fraction=0.3
     )
-    train, val = split_documents(list(read_documents(path)), val_fraction=0.3, split_by="tail")
-    assert tokens.train.tolist() == joined(byte_tokenizer, [d.text for d in train])
-    assert tokens.val.tolist() == joined(byte_tokenizer, [d.text for d in val])
+    train, val = split_texts([d.text for d in read_documents(path)], val_fraction=0.3, split_by="tail")
+    assert tokens.train.tolist() == joined(byte_tokenizer, train)
+    assert tokens.val.tolist() == joined(byte_tokenizer, val)
 
 
 def test_several_processes_give_the_same_files_as_one(tmp_path, small_bpe, monkeypatch):

@@ -7,7 +7,6 @@ import pytest
 
 from scratchlm.core.config import from_dict
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.data.document_split import split_documents
 from scratchlm.data.sources import read_documents
 from scratchlm.model.config import CONFIGS
 from scratchlm.tokenizers.word import WordTokenizer
@@ -21,6 +20,7 @@ from scratchlm.training.settings import (
     train_tokenizer,
     training_texts,
 )
+from tests.data.text_split import split_texts
 
 
 @pytest.fixture(autouse=True)
@@ -124,9 +124,8 @@ def test_no_length_lets_the_validation_side_in(tmp_path, monkeypatch, limit, suf
     for i in range(40):
         content = f"document number{i} here\n".encode() * 4
         (tmp_path / f"{i}{suffix}").write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
-    documents = list(read_documents([tmp_path]))
-    train, _ = split_documents(documents, val_fraction=0.3)
-    allowed = [document.text for document in train]
+    texts = [document.text for document in read_documents([tmp_path])]
+    allowed, _ = split_texts(texts, val_fraction=0.3)
     seen = list(training_texts([tmp_path], TextSettings(val_fraction=0.3)))
     assert seen == allowed[: len(seen)]
     assert len(seen) == len(allowed) or sum(map(len, seen)) >= limit

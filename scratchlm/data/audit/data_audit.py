@@ -1,14 +1,13 @@
 """Audit a data set before training: read every row once, and collect statistics and findings."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.audit.duplicates import Duplicates
 from scratchlm.data.audit.faults import TextFaults
 from scratchlm.data.audit.findings import findings
@@ -29,9 +28,6 @@ from scratchlm.data.label_split import leak_free_split, split_figures
 from scratchlm.data.prompt_templates import PromptTemplate, template
 from scratchlm.data.row_files import RowSettings
 from scratchlm.data.shards import token_folder
-
-if TYPE_CHECKING:
-    from scratchlm.core.protocols import Tokenizer
 
 MAX_COMPARED = 20_000  # texts among which near-duplicates are searched
 _PARTS: dict[DataKind, tuple[str, ...]] = {  # fields whose lengths are listed
@@ -184,7 +180,12 @@ class _Audit:
         if self.kind == "text" and context_length is not None:
             figures["windows"] = _n_windows(self.splits, context_length)
         if self.kind == "classification":
-            figures |= _class_balance(self.labels)
+            n_labels = self.labels.total()
+            classes = [
+                {"label": label, "n": n, "share": n / n_labels} for label, n in self.labels.most_common()
+            ]
+            figures["classes"] = classes
+            figures["majority"] = classes[0]["share"]  # the accuracy of always predicting the largest class
         if self.kind == "preference":
             figures["pairs"] = {"chosen_longer": self.n_longer_chosen, "equal": self.n_equal_pairs}
         figures |= self.duplicates.figures() | self.faults.figures()
@@ -248,12 +249,6 @@ def _unit(kind: DataKind, splits: Sequence[dict[str, Any]], *, has_paragraphs: b
     names = [split["path"].removesuffix(".gz").lower() for split in splits]
     is_records = [name.endswith((".jsonl", ".parquet")) for name in names]
     return "documents" if all(is_records) else "texts" if any(is_records) else "paragraphs"
-
-
-def _class_balance(labels: Counter[str]) -> dict[str, Any]:
-    """The share of each class; `majority` is the accuracy of always predicting the largest."""
-    classes = [{"label": label, "n": n, "share": n / labels.total()} for label, n in labels.most_common()]
-    return {"classes": classes, "majority": classes[0]["share"]}
 
 
 def _n_windows(splits: Sequence[dict[str, Any]], context_length: int) -> int | None:

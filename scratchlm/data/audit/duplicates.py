@@ -57,8 +57,6 @@ class Duplicates:
     def figures(self) -> dict[str, Any]:
         """Statistics of duplicates, with the keys of `--json`."""
         n_rows = sum(len(split.texts) for split in self._splits)
-        if not n_rows:
-            return {"distinct_texts": 0, "exact_duplicates": 0, "near_duplicates": None, "overlaps": []}
         n_distinct = len(np.unique(np.concatenate([_array(split.texts) for split in self._splits])))
         rows = [(number, *near) for number, split in enumerate(self._splits) for near in split.near]
         groups = group_near_duplicates([key for _, key, _ in rows])

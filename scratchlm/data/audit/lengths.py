@@ -23,9 +23,6 @@ class Lengths:
         """Add one text."""
         self._values.append(length)
 
-    def __len__(self) -> int:
-        return len(self._values)
-
     def summary(self) -> dict[str, Any] | None:
         """Total, mean, quantiles and histogram; None without texts."""
         if not self._values:

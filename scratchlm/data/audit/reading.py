@@ -191,7 +191,7 @@ def usable_rows(
         count_bytes(file, reading.faults, settings.encoding)
         for row in read_rows(file, settings, on_bad=reading.add_unusable, on_fault=reading.add_fault):
             try:
-                found = _labelled(row) if kind == "classification" else _entry(row, kind, reading.notes)
+                found = _usable_row(row, kind, reading.notes)
             except DataError as error:
                 reading.add_unusable(str(error))
             else:
@@ -199,13 +199,11 @@ def usable_rows(
                     yield found
 
 
-def _labelled(row: SourceRow) -> DataRow:
-    found = labelled_text(row)
-    return DataRow(where=row.where, fields={"label": found.label, "text": found.text})
-
-
-def _entry(row: SourceRow, kind: DataKind, notes: RowNotes) -> DataRow | None:
-    """A row of instruction or preference data; all turns before its answers count as the request."""
+def _usable_row(row: SourceRow, kind: DataKind, notes: RowNotes) -> DataRow | None:
+    """The row as training reads it; all turns before the answers count as the request."""
+    if kind == "classification":
+        found = labelled_text(row)
+        return DataRow(where=row.where, fields={"label": found.label, "text": found.text})
     read = instruction_of if kind == "instruction" else preference_of
     entry = read(row.value, where=row.where, notes=notes)
     if entry is None:

@@ -1,18 +1,14 @@
 """Show which tokens carry loss, using the batches that training would read."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.errors import DataError
+from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.instruction_batches import InstructionExamples
 from scratchlm.data.instruction_rows import Instruction
 from scratchlm.data.prompt_templates import PromptTemplate
-
-if TYPE_CHECKING:
-    from scratchlm.core.protocols import Tokenizer
 
 MAX_TOKENS = 600  # maximum number shown of one row
 

@@ -53,7 +53,8 @@ class Character:
             "size": dice.pick(("little", "young")),
         }
         words |= {"kinds": self.kind + "s", "home": "at home", "colour": "", "noise": ""}
-        words |= {"isfood": is_or_are(self.food), "wasfood": was_or_were(self.food)}
+        is_plural = self.food.endswith("s") and self.food != "grass"  # bread is, carrots are
+        words |= {"isfood": "are" if is_plural else "is", "wasfood": "were" if is_plural else "was"}
         if self.animal:
             words |= {"kinds": self.animal.plural, "home": self.animal.home, "colour": self.animal.colour}
             words |= {"noise": self.animal.sound, "size": _size(self.animal, dice)}
@@ -76,16 +77,6 @@ def make_friend(hero: Character, dice: Dice, *, wanted: Set[str]) -> Character:
         if actor != hero.animal and _can_be(actor, he) and (wanted <= {"animal"} or wanted & actor.skills)
     ]
     return _character(he, dice.pick(able) if wanted or dice.chance(70) else None, dice)
-
-
-def is_or_are(food: str) -> str:
-    """The present verb for a food: bread is, carrots are."""
-    return "are" if food.endswith("s") and food != "grass" else "is"
-
-
-def was_or_were(food: str) -> str:
-    """The past verb for a food: bread was, carrots were."""
-    return "were" if is_or_are(food) == "are" else "was"
 
 
 def animal_slots(animal: world.Animal, prefix: str) -> dict[str, str]:

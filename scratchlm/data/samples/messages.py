@@ -26,14 +26,6 @@ MAX_LENGTH = 300  # characters
 _SHORT = dict(pairs("abbreviations"))
 
 
-def labelled_messages(seed: int) -> list[tuple[str, str]]:
-    """The messages as (text, label) pairs in random order, with different texts; labels are `spam` and `ham`."""
-    dice = Dice(seed, "messages")
-    messages = [(text, "ham") for text in _messages("ham", N_HAM, dice)]
-    messages += [(text, "spam") for text in _messages("spam", N_SPAM, dice)]
-    return dice.shuffled(messages)
-
-
 def _messages(label: str, n: int, dice: Dice) -> list[str]:
     """Draw different messages of a sheet's kinds by their weights; few differ only in digits."""
     sheet = load_sheet(f"sheets/{label}.txt")
@@ -174,4 +166,10 @@ def sample_messages(*, seed: int = 0) -> list[LabelledText]:
         >>> sample_messages(seed=0) == sample_messages(seed=0)
         True
     """
-    return [LabelledText(text=text, label=label) for text, label in labelled_messages(seed)]
+    dice = Dice(seed, "messages")
+    messages = [
+        LabelledText(text=text, label=label)
+        for label, n in (("ham", N_HAM), ("spam", N_SPAM))
+        for text in _messages(label, n, dice)
+    ]
+    return dice.shuffled(messages)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from scratchlm.core.toml_tables import package_table
 from scratchlm.data.samples.dice import Dice
@@ -28,23 +29,19 @@ class Exercise:
     keep_out: str = ""
 
 
-def in_every_wording(
-    name: str, answer: str, /, *, argument: str, is_fact: bool = False, keep_out: str = "", **slots: str
-) -> Iterator[Exercise]:
-    """Yield the exercise in every wording of that name."""
+def in_every_wording(name: str, answer: str, /, **about: Any) -> Iterator[Exercise]:
+    """Yield the exercise in every wording of that name; `about` as in `_exercise`."""
     for wording in _WORDINGS[name]:
-        yield _exercise(wording, answer, argument, is_fact, keep_out, slots)
+        yield _exercise(wording, answer, **about)
 
 
-def in_one_wording(
-    name: str, dice: Dice, answer: str, /, *, argument: str, keep_out: str = "", **slots: str
-) -> Exercise:
-    """The exercise in one random wording of that name."""
-    return _exercise(dice.pick(_WORDINGS[name]), answer, argument, False, keep_out, slots)
+def in_one_wording(name: str, dice: Dice, answer: str, /, **about: Any) -> Exercise:
+    """The exercise in one random wording of that name; `about` as in `_exercise`."""
+    return _exercise(dice.pick(_WORDINGS[name]), answer, **about)
 
 
 def _exercise(
-    wording: str, answer: str, argument: str, is_fact: bool, keep_out: str, slots: dict[str, str]
+    wording: str, answer: str, /, *, argument: str, is_fact: bool = False, keep_out: str = "", **slots: str
 ) -> Exercise:
     """Fill in `{slot}`; text after `||` is the input."""
     instruction, _, given = wording.format(**slots).partition("||")
