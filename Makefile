@@ -22,7 +22,7 @@ PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest $(PYTEST_ARGS)
 NEVER_HERE := not network and not gpu
 # Tests whose results depend on the processor's arithmetic, and the variants to run them with: CPU instructions and
 # number of threads.
-NUMERICS := tests/model tests/generation tests/inspection tests/reference/test_model_agrees.py \
+NUMERICS := tests/model tests/core/test_matrix_product.py tests/generation tests/inspection tests/reference/test_model_agrees.py \
   tests/finetuning/test_lora.py tests/finetuning/test_dora.py \
   tests/finetuning/test_packed_linear.py tests/finetuning/test_activation_cache.py \
   tests/finetuning/test_heads.py tests/finetuning/test_preference_losses.py \
