@@ -98,7 +98,7 @@ class QuantizedLinear(QuantizedWeight):
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply by the dequantized weight and add the bias."""
-        output: Tensor = _Product.apply(x, self.matrix)  # type: ignore[no-untyped-call]
+        output: Tensor = _QuantizedProduct.apply(x, self.matrix)  # type: ignore[no-untyped-call]
         return output if self.bias is None else output + self.bias
 
 
@@ -118,7 +118,7 @@ class QuantizedEmbedding(QuantizedWeight):
         return dequantize(F.embedding(ids, self.codes), F.embedding(ids, self.scale), offset, self.table)
 
 
-class _Product(torch.autograd.Function):
+class _QuantizedProduct(torch.autograd.Function):
     """x W^T for a quantized W, without saving W in float32 for the backward pass."""
 
     @staticmethod
