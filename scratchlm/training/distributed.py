@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import TypeAlias, cast
+from typing import Protocol, cast
 
 import torch
 import torch.distributed as dist
@@ -25,8 +25,55 @@ from scratchlm.training.interrupts import StopRequest
 POLL_S = 0.05
 
 
+class Ranks(Protocol):
+    """The processes that train together. Every rank must call the methods in the same order."""
+
+    @property
+    def rank(self) -> int:
+        """The number of this process."""
+        ...
+
+    @property
+    def world_size(self) -> int:
+        """The number of processes."""
+        ...
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which alone prints and writes files."""
+        ...
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Sum each of the values over the ranks."""
+        ...
+
+    def largest(self, value: float) -> float:
+        """The largest of all ranks' values."""
+        ...
+
+    def of_main(self, value: float) -> float:
+        """Rank 0's value."""
+        ...
+
+    def wait(self) -> None:
+        """Wait until all ranks are here."""
+        ...
+
+    def main_first(self) -> AbstractContextManager[None]:
+        """Run the block on rank 0, then on the others, which find the files that rank 0 wrote."""
+        ...
+
+    def share(self, loader: BatchLoader) -> BatchLoader:
+        """The loader of this rank's share of every batch."""
+        ...
+
+    def seed_step(self, seed: int, step: int) -> None:
+        """Give each rank its own random numbers, for dropout, as a function of seed, step and rank."""
+        ...
+
+
 class OneProcess:
-    """Training without other ranks: the methods of `TorchRanks`, with nothing to exchange."""
+    """Training without other ranks."""
 
     rank, world_size, is_main = 0, 1, True
 
@@ -62,10 +109,7 @@ class EndedElsewhere(SystemExit):
 
 
 class TorchRanks:
-    """The processes that train together: torch's default process group, gloo between CPUs, NCCL between GPUs.
-
-    Every rank must call the methods in the same order.
-    """
+    """The ranks of torch's default process group: gloo between CPUs, NCCL between GPUs."""
 
     def __init__(self, store: Store) -> None:
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
@@ -74,11 +118,11 @@ class TorchRanks:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is rank 0, which alone prints and writes files."""
+        """Whether this is rank 0."""
         return self.rank == 0
 
     def sum(self, values: Sequence[float]) -> list[float]:
-        """Sum each of the values over the ranks in float64; the same on all ranks."""
+        """Sum in float64; the same on all ranks."""
         return self._reduced(values, dist.ReduceOp.SUM)
 
     def largest(self, value: float) -> float:
@@ -117,7 +161,7 @@ class TorchRanks:
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """Run the block on rank 0, then on the others, which find the files that rank 0 wrote."""
+        """Run the block on rank 0, then on the others."""
         if not self.is_main:
             self.wait()
         yield
@@ -129,7 +173,7 @@ class TorchRanks:
         return loader.for_rank(self.rank, self.world_size)
 
     def seed_step(self, seed: int, step: int) -> None:
-        """Give each rank its own random numbers, for dropout, so that a resumed run needs no state but rank 0's."""
+        """Seed torch's generators, so that a resumed run needs no state but rank 0's."""
         digest = hashlib.sha256(f"scratchlm rank {seed} {step} {self.rank} {self.world_size}".encode())
         torch.manual_seed(int.from_bytes(digest.digest()[:8], "big") >> 1)
 
@@ -137,9 +181,6 @@ class TorchRanks:
         tensor = torch.tensor(list(values), dtype=torch.float64)
         dist.all_reduce(tensor, op)
         return cast("list[float]", tensor.tolist())
-
-
-Ranks: TypeAlias = OneProcess | TorchRanks
 
 
 class TaskLoss(nn.Module):

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -21,23 +21,51 @@ from scratchlm.training.distributed import Ranks, TaskLoss
 from scratchlm.training.sharded_tensors import gathered
 
 
+class ParallelModel(Protocol):
+    """A model that the ranks train with a task. Every rank must call the methods in the same order."""
+
+    model: GPTModel  # with the parameters that this rank trains
+    is_whole: bool  # whether this rank holds all of every parameter
+
+    @property
+    def loss(self) -> nn.Module:
+        """A `TaskLoss` whose backward pass averages the gradients over the ranks."""
+        ...
+
+    def without_exchange(self) -> AbstractContextManager[None]:
+        """In the block `backward` only adds to this rank's gradients; the next one outside exchanges them."""
+        ...
+
+    def metrics(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """The task's metrics over the batches of all ranks."""
+        ...
+
+    def whole(self) -> GPTModel:
+        """The model with all its weights on rank 0; the other ranks' may be empty."""
+        ...
+
+    def finish(self) -> None:
+        """Give the model that was passed in the trained weights, on every rank."""
+        ...
+
+
+def parallel_model(model: GPTModel, task: Task, ranks: Ranks, sharding: ShardingName) -> ParallelModel:
+    """The model as these ranks train it; one process has all of it in any case."""
+    is_sharded = sharding == "fsdp" and ranks.world_size > 1
+    return ShardedModel(model, task, ranks) if is_sharded else WholeModel(model, task, ranks)
+
+
 class WholeModel:
-    """A model of which this process has all weights, like every other rank (DistributedDataParallel).
+    """A model of which this process has all weights, like every other rank (DistributedDataParallel)."""
 
-    Every rank must call the methods in the same order.
-    """
-
-    is_whole = True  # this rank holds all of every parameter
+    is_whole = True
 
     def __init__(self, model: GPTModel, task: Task, ranks: Ranks) -> None:
         self.model, self.task, self.ranks = model, task, ranks
 
     @cached_property
     def loss(self) -> nn.Module:
-        """The task's loss, whose backward pass averages the gradients over the ranks.
-
-        With other ranks it is in DistributedDataParallel, which gives all of them rank 0's weights.
-        """
+        """The task's loss; with other ranks in DistributedDataParallel, which gives all of them rank 0's weights."""
         loss = TaskLoss(self.model, self.task)
         if self.ranks.world_size == 1:
             return loss
@@ -52,7 +80,7 @@ class WholeModel:
         return parallel
 
     def without_exchange(self) -> AbstractContextManager[None]:
-        """In the block `backward` only adds to this rank's gradients; the next one outside exchanges them."""
+        """In the block no gradients are exchanged."""
         return self.loss.no_sync() if isinstance(self.loss, DistributedDataParallel) else nullcontext()
 
     def metrics(self, batches: Iterable[Batch]) -> dict[str, float]:
@@ -75,8 +103,7 @@ class ShardedModel:
     that share their matrix must be in one group, the last block is needed again at once, and a classifier runs it in
     pieces.
 
-    The model that is passed in gives up its weights; until `finish` they exist in parts only. Every rank must call the
-    methods in the same order.
+    The model that is passed in gives up its weights; until `finish` they exist in parts only.
     Source: Rajbhandari et al. 2020, "ZeRO", stage 3; Zhao et al. 2023, "PyTorch FSDP".
     Raises: ConfigError for a model with quantized layers.
     """
@@ -135,12 +162,3 @@ class ShardedModel:
         """Gather all weights on every rank, in the model that was passed in."""
         for name, weight in self._emptied.named_parameters():
             weight.data = gathered(self._parts[name])
-
-
-ParallelModel: TypeAlias = WholeModel | ShardedModel
-
-
-def parallel_model(model: GPTModel, task: Task, ranks: Ranks, sharding: ShardingName) -> ParallelModel:
-    """The model as these ranks train it; one process has all of it in any case."""
-    is_sharded = sharding == "fsdp" and ranks.world_size > 1
-    return ShardedModel(model, task, ranks) if is_sharded else WholeModel(model, task, ranks)
